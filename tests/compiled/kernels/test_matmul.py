@@ -1,5 +1,7 @@
 """The matmul kernel: the bits of one chain per sum, in every form and at every edge."""
 
+import ctypes
+import mmap
 from itertools import pairwise
 
 import numpy as np
@@ -9,16 +11,20 @@ from helpers.kernel_twins import normals, poisoned
 
 from tinygpt_np.compiled.kernels.matmul import (
     DEPTH,
+    EDGE,
     FEW_ROWS,
     GROUP,
     HALF,
     MOST_TURNED,
     PACKED,
     PANEL,
+    PANELS,
     PLAIN,
+    SIZES,
     SMALL,
     STRETCH,
     STRIPE,
+    STRIPES,
     TRANSPOSED,
     TURNED,
     make_scratch,
@@ -27,6 +33,7 @@ from tinygpt_np.compiled.kernels.matmul import (
     pack_matrix,
     packed_size,
 )
+from tinygpt_np.compiled.simd.blocks import Blocks
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.simd.vectors import LANES, ROWS
 
@@ -41,6 +48,9 @@ def around(*sizes: int) -> list[int]:
 COLUMNS = 2 * GROUP + PANEL + 21
 LARGE = SMALL // COLUMNS + 1, COLUMNS
 assert (MOST_TURNED - 6) * COLUMNS > TURNED
+
+# Two ways: a small B is packed or not, and A is copied tile by tile or as it is.
+OTHER_BLOCKS = [Blocks(0, 1), Blocks(1 << 17, 1 << 20)]
 
 # (M, K, N), one of them awkward at a time; then scratch that is used to its end, and all three past
 # several blocks.
@@ -72,7 +82,9 @@ def packed(b: np.ndarray, form: int) -> np.ndarray:
     return panels
 
 
-def assert_chain(a: np.ndarray, b: np.ndarray, start: np.ndarray, is_c: bool = False) -> None:
+def assert_chain(
+    a: np.ndarray, b: np.ndarray, start: np.ndarray, is_c: bool = False, sizes: Blocks | None = None
+) -> None:
     """Check c = start + a·b in every form, of arrays between NaN, into NaN between numbers."""
     truth = chain(a, b, start if len(start) else np.zeros((1, 1), np.float32))
     transposed = np.ascontiguousarray(b.T)
@@ -82,16 +94,17 @@ def assert_chain(a: np.ndarray, b: np.ndarray, start: np.ndarray, is_c: bool = F
             left = Guarded(np.ascontiguousarray(a.T) if across else a, np.nan)
             right, begin = Guarded(operand, np.nan), Guarded(start, np.nan)
             c = Guarded(start if is_c else poisoned(len(a), b.shape[1]), 12345)
-            scratch = Guarded(make_scratch(Arena()), np.nan)
-            scratch.array[PANEL:] = np.nan  # Left there by earlier matmuls.
+            scratch = Guarded(make_scratch(Arena(), sizes), np.nan)
+            scratch.array[EDGE:] = np.nan  # Left there by earlier matmuls.
             first = c.array if is_c else begin.array
             matmul(left.array, across, right.array, form, first, c.array, scratch.array)
             np.testing.assert_array_equal(c.array, truth)
             assert all(each.is_intact() for each in (left, right, begin))
             assert c.surroundings_are_intact()
             assert scratch.surroundings_are_intact()
-            # The zeros that sums start from.
-            assert not scratch.array[:PANEL].any()
+            # The zeros that sums start from, and the sizes.
+            np.testing.assert_array_equal(scratch.array[:EDGE], scratch.values[:EDGE])
+            assert not scratch.array[:SIZES].any()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -102,6 +115,55 @@ def test_every_form_gives_the_bits_of_one_chain_and_writes_nothing_else(
     rows, depth, columns = shape
     start = normal({"nothing": 0, "bias": 1}.get(kind, rows), columns)
     assert_chain(normal(rows, depth), normal(depth, columns), start, kind == "c itself")
+
+
+@pytest.mark.parametrize("sizes", OTHER_BLOCKS, ids=str)
+@pytest.mark.parametrize("rows", [ROWS + 1, LANES + ROWS - 1, STRIPE + 1, 2 * STRIPE + LANES - 1])
+@pytest.mark.parametrize("depth", [1, STRETCH, STRETCH + 1])
+def test_bits_do_not_depend_on_sizes_that_were_chosen_for_the_processor(
+    sizes: Blocks, rows: int, depth: int
+) -> None:
+    assert_chain(normal(rows, depth), normal(depth, PANEL + LANES + 3), normal(0, 1), sizes=sizes)
+
+
+@pytest.mark.parametrize("in_place", [0, 1 << 15])
+@pytest.mark.parametrize("by_tiles", [1, 3, 1 << 20])
+def test_the_sizes_decide_what_is_copied_and_how(in_place: int, by_tiles: int) -> None:
+    rows, depth, columns = FEW_ROWS + 2, 3, 2 * PANEL
+    a, b, c = normal(depth, rows), normal(depth, columns), poisoned(rows, columns)
+    scratch = make_scratch(Arena(), Blocks(in_place, by_tiles))
+    scratch[PANELS:] = np.nan
+    matmul(a, True, b, PLAIN, normal(1, columns), c, scratch)
+    panels = scratch[PANELS : PANELS + PANEL]
+    np.testing.assert_array_equal(panels, np.nan if in_place else b[0, :PANEL])
+    strip = ROWS if by_tiles <= depth else rows
+    np.testing.assert_array_equal(scratch[STRIPES : STRIPES + strip], a[0, :strip])
+    after = scratch[STRIPES + strip : STRIPES + strip + ROWS]
+    np.testing.assert_array_equal(after, a[1, :ROWS] if by_tiles <= depth else np.nan)
+
+
+def before_a_wall(array: np.ndarray) -> np.ndarray:
+    """Return a copy that ends where a page begins that the process may not read."""
+    page = mmap.PAGESIZE
+    size = -(-array.nbytes // page) * page
+    memory = mmap.mmap(-1, size + page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + size), page, 0) == 0
+    found = np.frombuffer(memory, array.dtype, array.size, size - array.nbytes)
+    found[...] = array.reshape(-1)
+    return found.reshape(array.shape)
+
+
+@pytest.mark.parametrize("sizes", OTHER_BLOCKS, ids=str)
+@pytest.mark.parametrize("across", [False, True])
+def test_nothing_is_read_after_the_end_of_an_array(sizes: Blocks, across: bool) -> None:
+    for rows in (*around(ROWS, LANES), STRIPE + 1):
+        a, b = normal(rows, 19), normal(19, PANEL + 3)
+        arrays = (np.ascontiguousarray(a.T) if across else a, b, normal(1, PANEL + 3))
+        left, right, start = map(before_a_wall, arrays)
+        c, scratch = before_a_wall(poisoned(rows, PANEL + 3)), make_scratch(Arena(), sizes)
+        matmul(left, across, right, PLAIN, start, c, scratch)
+        np.testing.assert_array_equal(c, chain(a, b, start))
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])

@@ -22,7 +22,6 @@ from tinygpt_np.compiled.kernels.matmul import (
     PANEL,
     PANELS,
     PLAIN,
-    SCRATCH,
     TRANSPOSED,
     matrix,
     matrix_of,
@@ -33,6 +32,7 @@ from tinygpt_np.compiled.kernels.matmul import (
     padded,
     tile_matmul,
 )
+from tinygpt_np.compiled.kernels.matmul import make_scratch as make_matmul_scratch
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.compiled.simd.linking import linked
 from tinygpt_np.compiled.simd.memory import Arena, Matrix, workspace
@@ -84,7 +84,7 @@ def make_scratch(arena: Arena, time: int, head_size: int) -> Scratch:
     tiles = make_tiles(arena, time)
     stripes = arena.zeros(2, RANK, tiles.shape[1])
     size = max(packed_size(head_size, time), packed_size(time, head_size))
-    return Scratch(arena.zeros(SCRATCH), tiles, stripes, arena.zeros(3, size))
+    return Scratch(make_matmul_scratch(arena), tiles, stripes, arena.zeros(3, size))
 
 
 @inner

@@ -4,14 +4,16 @@ B is cut into panels of PANEL columns, in which numbers have the order in which 
 (simd/tile.py) reads them. Panels are packed on the way, or once beforehand where many matmuls use
 the same B. For each block of STRETCH steps of the depth and GROUP columns, STRIPE rows of A, which
 stay in the L2 cache, are multiplied by all panels, DEPTH steps at a time, in tiles of up to ROWS
-rows. Meanwhile the next rows of A, or rows of B that are packed next, are prefetched.
+rows. Meanwhile the next rows of A, or rows of B that are packed next, are prefetched. An A across
+the depth is copied in strips: of a tile's rows each, or all STRIPE rows next to each other.
 
 Each sum is one chain in the order of the depth, c = fma(a, b, c). So its bits do not depend on the
 sizes of blocks, on packing, or on the number of threads. The error is at most K·eps·Σ|a||b| (K the
 depth), as for any order.
 
 `start` is nothing (0 rows), a bias (1 row, added to all), or a matrix, which may be C itself.
-Sizes and prefetching were chosen by measurement; see compiled/README.md.
+Sizes and prefetching were chosen by measurement; see compiled/README.md. Those that depend on the
+processor are in simd/blocks.py.
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), sec. 4-6.
 """
 
@@ -22,8 +24,9 @@ from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import types
 
 from tinygpt_np.compiled.cache import inner, strict
+from tinygpt_np.compiled.simd.blocks import Blocks, chosen
 from tinygpt_np.compiled.simd.linking import MATRIX, linked
-from tinygpt_np.compiled.simd.memory import Arena, Matrix
+from tinygpt_np.compiled.simd.memory import LINE, Arena, Matrix
 from tinygpt_np.compiled.simd.tile import FETCHED, make_tile
 from tinygpt_np.compiled.simd.vectors import (
     INT,
@@ -44,20 +47,19 @@ PANEL = LANES * VECTORS
 # Steps of the depth in a block, and in a stretch of blocks; columns packed at once, and half of
 # those in a group that was packed beforehand; rows of A at once.
 DEPTH, STRETCH, GROUP, STRIPE = 256, 512, FETCHED, 32 * ROWS
-# B is not packed if it is read only once or twice, for at most FEW_ROWS, or if it has at most SMALL
-# numbers, which stay in the L2 cache.
-FEW_ROWS, SMALL = 2 * ROWS, 1 << 17
+# B is not packed if it is read only once or twice, for at most FEW_ROWS.
+FEW_ROWS = 2 * ROWS
 # From a transposed B of more than SMALL numbers, C is computed transposed for at most MOST_TURNED
 # rows, TURNED numbers at once, because packing B would take longer.
-MOST_TURNED, TURNED = 256, 1 << 17
+SMALL, MOST_TURNED, TURNED = 1 << 17, 256, 1 << 17
 
-# A thread's scratch memory: zeros to start from, a tile at the edge of C, panels, a stripe of A
-# with padded rows, so that they do not all fall on the same lines of a cache, and a part of C
-# transposed. Offsets in numbers.
-EDGE, PANELS = PANEL, PANEL + ROWS * LANES
-STRIPES = PANELS + STRETCH * GROUP
-TURNS = STRIPES + (STRIPE + LANES) * STRETCH
-SCRATCH = TURNS + TURNED
+# A thread's scratch memory: zeros to start from, the sizes of simd/blocks.py, a tile at the edge of
+# C, panels, a part of C transposed, and a stripe of A in strips. Offsets in numbers.
+SIZES = PANEL
+EDGE = SIZES + LINE
+PANELS = EDGE + ROWS * LANES
+TURNS = PANELS + STRETCH * GROUP
+STRIPES = TURNS + TURNED
 
 HALF = LANES * max(VECTORS // 2, 1)
 wide, half, narrow = make_tile(VECTORS), make_tile(HALF // LANES), make_tile(1)
@@ -74,9 +76,40 @@ class Next(NamedTuple):
     is_deep: int
 
 
-def make_scratch(arena: Arena) -> np.ndarray:
-    """Return one thread's scratch memory for matmuls, (SCRATCH,) float32."""
-    return arena.zeros(SCRATCH)
+def make_scratch(arena: Arena, blocks: Blocks | None = None) -> np.ndarray:
+    """Return one thread's scratch memory for matmuls, flat; blocks: other sizes than chosen."""
+    tiles, whole = STRIPE // ROWS * strip_size(ROWS), strip_size(STRIPE)
+    scratch = arena.zeros(STRIPES + max(tiles, whole))
+    scratch[SIZES:EDGE].view(np.int64)[: len(Blocks._fields)] = blocks or chosen()[0]
+    return scratch
+
+
+@inner
+def strip_pitch(strip: Any) -> Any:
+    """Return how many numbers a step is from the next in a strip of `strip` rows.
+
+    Steps of a wide strip are further apart, so that not all fall on the same lines of a cache.
+    """
+    return strip if strip == ROWS else strip + 8
+
+
+@inner
+def strip_size(strip: Any) -> Any:
+    """Return the numbers of a strip; the last vector of a step may end after it."""
+    return STRETCH * strip_pitch(strip) + LANES
+
+
+@intrinsic(types.int64, types.int64)
+def load_size(emit: Emitter, address: Any) -> Any:
+    """Load an int64."""
+    return emit.load(emit.at(address), INT)
+
+
+@inner
+def blocks_of(scratch: Any) -> Any:
+    """Return the sizes that are in scratch memory."""
+    place = scratch + 4 * SIZES
+    return Blocks(load_size(place), load_size(place + 8))
 
 
 def packed_size(depth: int, columns: int) -> int:
@@ -208,26 +241,52 @@ def pack_all(b: Matrix, form: Any, depth: Any, columns: Any, panels: Any) -> Non
 
 
 @inner
+def copy_strips(source: Matrix, depth: Any, rows: Any, strip: Any, target: Any) -> None:
+    """Copy `depth` rows of a Matrix, which are steps of the depth, in strips of their columns.
+
+    A whole vector is copied also at the end of a strip, where the next step or nothing follows.
+    """
+    step, size = 4 * strip_pitch(strip), 4 * strip_size(strip)
+    whole = (strip + LANES - 1) // LANES * LANES
+    for k in range(depth):
+        here, there, left = moved(source, k, 0).address, target + k * step, rows
+        while left >= whole:
+            for column in range(0, 4 * strip, 4 * LANES):
+                copy_vector(here + column, there + column)
+            here, there, left = here + 4 * strip, there + size, left - strip
+        while left > 0:
+            copy_rows(matrix(here, 0), matrix(there, 0), 1, min(strip, left))
+            here, there, left = here + 4 * strip, there + size, left - strip
+
+
+@inner
 def panel_matmul(
     a: Any, across: Any, panel: Any, start: Any, c: Any, rows: Any, width: Any, depth: Any,
-    following: Any, part: Any, parts: Any, scratch: Any,
+    following: Any, part: Any, parts: Any, strip: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """Rows of A times one panel; each tile prefetches its share of this part of what comes next."""
     tiles = (rows + ROWS - 1) // ROWS
+    base, inside, end = a.address, 0, 0  # `inside` counts rows from the start of the strip.
     for tile in range(tiles):
-        row = rows * tile // tiles
+        row = end
+        if across:
+            end, own = min(row + ROWS, rows), matrix(base + 4 * inside, a.stride)
+            inside += ROWS
+            if inside == strip:
+                base, inside = base + 4 * strip_size(strip), 0
+        else:  # Tiles of about equal height.
+            end, own = rows * (tile + 1) // tiles, moved(a, row, 0)
         fetched = following.rows * (part * tiles + tile) // (parts * tiles)
         tile_matmul(
-            rows * (tile + 1) // tiles - row,
-            moved(a, 0, row) if across else moved(a, row, 0), across, panel, moved(start, row, 0),
-            moved(c, row, 0), width, depth, moved(following.matrix, fetched, 0), scratch,
+            end - row, own, across, panel, moved(start, row, 0), moved(c, row, 0), width, depth,
+            moved(following.matrix, fetched, 0), scratch,
         )  # fmt: skip
 
 
 @inner
 def stretch_matmul(
     a: Any, across: Any, panel: Any, start: Any, c: Any, rows: Any, width: Any, depth: Any,
-    following: Any, part: Any, parts: Any, scratch: Any,
+    following: Any, part: Any, parts: Any, strip: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """Rows of A times one panel, DEPTH steps of the depth at a time."""
     blocks = (depth + DEPTH - 1) // DEPTH
@@ -240,7 +299,7 @@ def stretch_matmul(
             later = Next(moved(following.matrix, k, 0), end - k, 1)
         panel_matmul(
             moved(a, k, 0) if across else moved(a, 0, k), across, moved(panel, k, 0), start, c,
-            rows, width, end - k, later, part, parts, scratch,
+            rows, width, end - k, later, part, parts, strip, scratch,
         )  # fmt: skip
 
 
@@ -266,13 +325,15 @@ def matmul_at(
     rows: Any, columns: Any, depth: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """matmul by addresses; start_step is 1, or 0 if all columns start from one zero."""
-    in_place = form == PLAIN and (rows <= FEW_ROWS or depth * columns <= SMALL)
+    sizes = blocks_of(scratch)
+    in_place = form == PLAIN and (rows <= FEW_ROWS or depth * columns <= sizes.in_place)
     group = 2 * GROUP if form == PACKED else GROUP
     stretches = (depth + STRETCH - 1) // STRETCH
     for stretch in range(stretches):
         low, high = depth * stretch // stretches, depth * (stretch + 1) // stretches
         if low > 0:
             start, start_step = c, 1
+        strip = ROWS if high - low >= sizes.by_tiles else STRIPE
         for first in range(0, columns, group):
             last = min(first + group, columns)
             if form != PACKED:
@@ -285,9 +346,10 @@ def matmul_at(
                 height = min(STRIPE, rows - row)
                 stripe = moved(a, row, low)
                 if across:
-                    stripe = matrix(scratch + 4 * STRIPES, 4 * (STRIPE + LANES))
+                    place = scratch + 4 * STRIPES
+                    stripe = matrix(place, 4 * strip_pitch(strip))
                     if first == 0 or rows > STRIPE:
-                        copy_rows(moved(a, low, row), stripe, high - low, height)
+                        copy_strips(moved(a, low, row), high - low, height, strip, place)
                 following = next_block(a, across, b, form, row, rows, last, columns, low, high)
                 panels = (last - first + PANEL - 1) // PANEL
                 for number in range(panels):
@@ -307,7 +369,7 @@ def matmul_at(
                     stretch_matmul(
                         stripe, across, panel, moved(start, row, column * start_step),
                         moved(c, row, column), height, width, high - low, following, part, parts,
-                        scratch,
+                        strip, scratch,
                     )  # fmt: skip
 
 
