@@ -1,6 +1,8 @@
-"""`tinygpt doctor`: show the machine, and test the compiled kernels on it."""
+"""`tinygpt doctor`: show the machine, test the compiled kernels on it, and fit them to it."""
 
+import json
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinygpt_np import machine
+from tinygpt_np.cli.flags import Switch
 from tinygpt_np.cli.output import print_facts
 from tinygpt_np.compiled import settings
 from tinygpt_np.config import counted
@@ -24,8 +27,14 @@ class Doctor:
     Exit with 1 if one is wrong.
     """
 
+    tune: Switch = False
+    "measure which sizes of a matmul's blocks suit this processor, and use them from now on"
+
     def execute(self, console: Console) -> None:
         """Print facts about the machine and test every kernel; exit with 1 if one is wrong."""
+        if self.tune:
+            tune(console)
+            return
         settings.check_values()
         try:
             # Imports Numba, which is slow, and kernels that are compiled on import.
@@ -51,10 +60,45 @@ class Doctor:
             sys.exit(1)
 
 
-def cache_facts() -> Iterator[tuple[str, str]]:
-    """Yield the size and the folder of the compile cache."""
-    from tinygpt_np.compiled import cache  # Imports Numba.
+def tune(console: Console) -> None:
+    """Measure the sizes of a matmul's blocks, show them, and keep them for this machine."""
+    settings.check()
+    with console.status("starting; kernels are compiled only once"):
+        from tinygpt_np.compiled import tuning  # Imports Numba.
+        from tinygpt_np.compiled.simd import blocks
 
+    start, source = blocks.chosen()
+    console.print(f"sizes of a matmul's blocks on {blocks.processor()}; until now: {source}")
+    began = time.monotonic()
+    with console.status("measuring") as status:
+
+        def report(name: str, done: float) -> None:
+            left = (time.monotonic() - began) * (1 - done) / done
+            status.update(f"measuring {name}: {done:.0%}, about {left:.0f} s left")
+
+        found, trials = tuning.tune(start, report)
+    table = Table("size", box=None, pad_edge=False)
+    table.add_column("choice", justify="right")
+    table.add_column("speed", justify="right")
+    table.add_column("")
+    for each in trials:
+        chosen = "[green]chosen[/green]" if each.taken else ""
+        table.add_row(each.name, f"{each.size:,}", f"{each.gain:.2f}", chosen)
+    console.print(table)
+    console.print(f"speed: of gradients of weights; another choice counts from {tuning.GAIN} on")
+    console.print(f"kept in {blocks.keep(found)}", markup=False, soft_wrap=True)
+    row = f'"{blocks.processor()}": {json.dumps(found._asdict())}'
+    console.print(f"the row for {blocks.TABLE.name}: {row}", markup=False, soft_wrap=True)
+
+
+def cache_facts() -> Iterator[tuple[str, str]]:
+    """Yield the sizes of a matmul's blocks, and the size and the folder of the compile cache."""
+    from tinygpt_np.compiled import cache  # Imports Numba.
+    from tinygpt_np.compiled.simd import blocks
+
+    sizes, source = blocks.chosen()
+    chosen = ", ".join(f"{name} {size:,}" for name, size in sizes._asdict().items())
+    yield "blocks", f"{chosen}, {source}"
     state = cache.cache_state()
     use = f"{counted(state.kernels, 'kernel')}, {state.bytes / 1e6:.1f} MB"
     yield "cache", use if state.writable else f"{use}, and CANNOT BE WRITTEN"
