@@ -51,12 +51,16 @@ def test_the_machine_and_the_results_are_shown(
     assert "nan" not in out
 
 
+@pytest.mark.parametrize(
+    ("flags", "module"),
+    [([], "tinygpt_np.gradcheck.self_test"), (["--tune"], "tinygpt_np.compiled.tuning")],
+)
 def test_a_numba_that_cannot_be_imported_is_reported_in_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    flags: list[str], module: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    monkeypatch.delattr("tinygpt_np.gradcheck.self_test")
-    monkeypatch.setitem(sys.modules, "tinygpt_np.gradcheck.self_test", None)
-    assert "Numba cannot be imported" in error_of(capsys, "doctor")
+    monkeypatch.delattr(module)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert "Numba cannot be imported" in error_of(capsys, "doctor", *flags)
 
 
 def test_tuning_shows_what_was_measured_and_keeps_it_for_this_machine(

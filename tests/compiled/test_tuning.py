@@ -56,6 +56,19 @@ def test_the_fastest_choice_is_taken_one_size_after_the_other(
     assert [*dict.fromkeys(name for name, _ in reports)] == [*CHOICES]
 
 
+def test_every_second_round_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+
+    def seconds(blocks: Blocks, matmuls: Sequence[Call]) -> list[float]:
+        ran.append(blocks.by_tiles)
+        return [1.0]
+
+    monkeypatch.setattr(tuning, "seconds", seconds)
+    tune(START, ignore, TINY, 3)
+    there = [1 << 20, 1, 256]
+    assert ran[1 : 1 + 9] == [*there, *reversed(there), *there]  # After a run that compiles.
+
+
 @pytest.mark.parametrize("more", [-0.005, 0.005])
 def test_a_gain_that_may_be_noise_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, more: float

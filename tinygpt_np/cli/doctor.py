@@ -1,9 +1,10 @@
 """`tinygpt doctor`: show the machine, test the compiled kernels on it, and fit them to it."""
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,8 @@ class Doctor:
             tune(console)
             return
         settings.check_values()
-        try:
-            # Imports Numba, which is slow, and kernels that are compiled on import.
-            with console.status("starting; kernels are compiled only once"):
-                from tinygpt_np.gradcheck import self_test
-        except ImportError as error:
-            raise RuntimeError(f"Numba cannot be imported: {error}") from None
+        with starting(console):
+            from tinygpt_np.gradcheck import self_test
         print_facts(console, [*machine.facts(), *cache_facts()])
         if setting := settings.compiler_is_off():
             problem = f"{setting} turns Numba's compiler off; no compiled kernel can be tested"
@@ -60,11 +57,21 @@ class Doctor:
             sys.exit(1)
 
 
+@contextlib.contextmanager
+def starting(console: Console) -> Generator[None]:
+    """Import Numba, which is slow, and kernels that are compiled on import, in the with block."""
+    try:
+        with console.status("starting; kernels are compiled only once"):
+            yield
+    except ImportError as error:
+        raise RuntimeError(f"Numba cannot be imported: {error}") from None
+
+
 def tune(console: Console) -> None:
     """Measure the sizes of a matmul's blocks, show them, and keep them for this machine."""
     settings.check()
-    with console.status("starting; kernels are compiled only once"):
-        from tinygpt_np.compiled import tuning  # Imports Numba.
+    with starting(console):
+        from tinygpt_np.compiled import tuning
         from tinygpt_np.compiled.simd import blocks
 
     start, source = blocks.chosen()
@@ -85,7 +92,8 @@ def tune(console: Console) -> None:
         chosen = "[green]chosen[/green]" if each.taken else ""
         table.add_row(each.name, f"{each.size:,}", f"{each.gain:.2f}", chosen)
     console.print(table)
-    console.print(f"speed: of gradients of weights; another choice counts from {tuning.GAIN} on")
+    text = "speed: of gradients of weights, as a multiple of that with the size until now"
+    console.print(f"{text}; less than {tuning.GAIN} changes nothing", soft_wrap=True)
     console.print(f"kept in {blocks.keep(found)}", markup=False, soft_wrap=True)
     row = f'"{blocks.processor()}": {json.dumps(found._asdict())}'
     console.print(f"the row for {blocks.TABLE.name}: {row}", markup=False, soft_wrap=True)

@@ -1,10 +1,10 @@
 """Find the sizes of a matmul's blocks that suit this processor, for `tinygpt doctor --tune`.
 
-One size after the other is varied. Its choices take turns at the matmuls of a feed-forward layer on
-one thread, in rounds, and those of gradients of weights are compared, which the sizes concern. Each
-turn has new scratch memory, because the place of an array in memory changes a time by some percent.
-A choice counts only if it is GAIN times as fast as the size so far, because noise makes one of
-several seem faster.
+One size after the other is varied. In each round, every choice runs the matmuls of feed-forward
+layers on one thread. Only gradients of weights are timed, because the sizes concern nothing else.
+Each run has new scratch memory, because the place of an array in memory changes a time by some
+percent. A choice replaces the size so far only if it is at least GAIN times as fast, because the
+fastest of several has often only been lucky.
 """
 
 import time
@@ -107,9 +107,8 @@ def tune(
         choices = [now, *(size for size in sizes if size != now)]
         times: list[list[list[float]]] = [[] for _ in choices]
         for turn in range(rounds):
-            # In a new order each time, because a turn finds what the one before left in the caches.
-            for place in range(len(choices)):
-                choice = (place + turn) % len(choices)
+            # Backwards in every second round: a run finds what the one before left in the caches.
+            for choice in range(len(choices))[:: -1 if turn % 2 else 1]:
                 times[choice].append(seconds(best._replace(**{name: choices[choice]}), matmuls))
                 done += 1
                 report(name, done / total)

@@ -86,7 +86,7 @@ def make_scratch(arena: Arena, blocks: Blocks | None = None) -> np.ndarray:
 
 @inner
 def strip_pitch(strip: Any) -> Any:
-    """Return how many numbers a step is from the next in a strip of `strip` rows.
+    """Return the distance from step to step of a strip of so many rows, in numbers.
 
     Steps of a wide strip are further apart, so that not all fall on the same lines of a cache.
     """
@@ -95,7 +95,7 @@ def strip_pitch(strip: Any) -> Any:
 
 @inner
 def strip_size(strip: Any) -> Any:
-    """Return the numbers of a strip; the last vector of a step may end after it."""
+    """Return the size of a strip in numbers; there is room for a vector that ends after it."""
     return STRETCH * strip_pitch(strip) + LANES
 
 
@@ -244,7 +244,7 @@ def pack_all(b: Matrix, form: Any, depth: Any, columns: Any, panels: Any) -> Non
 def copy_strips(source: Matrix, depth: Any, rows: Any, strip: Any, target: Any) -> None:
     """Copy `depth` rows of a Matrix, which are steps of the depth, in strips of their columns.
 
-    A whole vector is copied also at the end of a strip, where the next step or nothing follows.
+    The last vector of a step may reach into the next step, which is copied after it.
     """
     step, size = 4 * strip_pitch(strip), 4 * strip_size(strip)
     whole = (strip + LANES - 1) // LANES * LANES
